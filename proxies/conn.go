@@ -397,7 +397,7 @@ func (c *conn) restIn() (left time.Duration, answered bool) {
 	connected := c.open != nil
 	c.mu.Unlock()
 	last := c.answered.Load()
-	return restAfter - time.Duration(c.t.now()-last), connected && last >= c.asked.Load()
+	return c.t.restAfter - time.Duration(c.t.now()-last), connected && last >= c.asked.Load()
 }
 
 // outcome is why the connection ended. An upstream that refuses the client's

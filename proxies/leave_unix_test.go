@@ -146,7 +146,7 @@ func TestOpenConnectionsOutliveLeave(t *testing.T) {
 	r := run(t, Config{Source: source(nettest.Serve(t, nettest.Echo))})
 	c := r.connect(t)
 	nettest.RoundTrip(t, c, "before")
-	const grace = 10 * restAfter
+	const grace = 30 * restAfter
 	r.Leave(grace, nil)
 	stopped := time.Now()
 	go r.stop()

@@ -48,7 +48,7 @@ func (restless) Farewell() []byte { return nil }
 // endingSoon has connections whose certs end soon followed by rest.
 func endingSoon(up *nettest.Server, rest Rest) func(*Config) {
 	return func(c *Config) {
-		c.Source = endingAt(up, time.Now().Add(recycleNow))
+		c.Source = endingAt(up, time.Now().Add(recycleLead/2))
 		c.Recycle = func(time.Time) Rest { return rest }
 		c.Renewed = func(time.Time) bool { return true }
 	}

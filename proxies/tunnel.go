@@ -149,6 +149,7 @@ type Tunnel struct {
 	cfg          Config
 	log          *slog.Logger
 	halfOpenIdle time.Duration
+	restAfter    time.Duration
 	began        time.Time
 	ran          atomic.Bool
 	wg           sync.WaitGroup // one for each open connection
@@ -204,6 +205,7 @@ func New(cfg Config) *Tunnel {
 		cfg:          cfg,
 		log:          log,
 		halfOpenIdle: halfOpenIdle,
+		restAfter:    restAfter,
 		began:        time.Now(),
 		accepted:     make(chan struct{}),
 		serving:      make(chan struct{}),

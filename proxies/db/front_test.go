@@ -227,7 +227,7 @@ func TestPostgresHeld(t *testing.T) {
 	t.Parallel()
 	for _, known := range []string{"postgres", ""} {
 		f := front(t, "postgres", held, func(cfg *proxies.Config, fc *db.FrontConfig) {
-			cfg.Hold = time.Second
+			cfg.Hold = 4 * time.Second // its first words must have come by then
 			fc.Protocol = func() string { return known }
 			if known == "" {
 				cfg.Refuse = func(client net.Conn, _ error) {

@@ -174,7 +174,7 @@ func TestRedisCLI(t *testing.T) {
 			t.Errorf("%s: ended with %v", name, e.Err)
 		}
 	}
-	f = front(t, "redis", held, func(cfg *proxies.Config, _ *db.FrontConfig) { cfg.Hold = 500 * time.Millisecond })
+	f = front(t, "redis", held, func(cfg *proxies.Config, _ *db.FrontConfig) { cfg.Hold = 2 * time.Second })
 	out, _ := program(t, "redis-cli", "-h", f.host, "-p", f.port, "--tls", "--cacert", f.ca, "PING")
 	if !strings.Contains(out, "login needed") {
 		t.Errorf("a held client got %s", out)

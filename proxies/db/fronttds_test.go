@@ -139,7 +139,7 @@ func TestSQLServerRefused(t *testing.T) {
 	t.Parallel()
 	for _, known := range []string{"sqlserver", ""} {
 		f := front(t, "sqlserver", held, func(cfg *proxies.Config, fc *db.FrontConfig) {
-			cfg.Hold = 500 * time.Millisecond
+			cfg.Hold = 2 * time.Second // its first words must have come by then
 			fc.Protocol = func() string { return known }
 			if known == "" {
 				cfg.Refuse = func(client net.Conn, _ error) {

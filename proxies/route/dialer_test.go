@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
@@ -82,7 +83,11 @@ func TestDialerGivesUp(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			r := newFakeProxy(t, test.cfg).route(t)
 			test.change(&r)
-			ctx, cancel := context.WithTimeout(t.Context(), 2*redialAfter)
+			limit := testwait.Patience
+			if errors.Is(test.want, ErrUnreachable) {
+				limit = 2 * redialAfter
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			asked := 0
 			if _, err := (Dialer{Route: r, UpgradeNeeded: func() { asked++ }}).Dial(ctx); !errors.Is(err, test.want) {
