@@ -205,6 +205,9 @@ func (s *Store) do(ctx context.Context, what string, limit time.Duration, unlock
 	}()
 	select {
 	case err := <-done:
+		if err != nil && ctx.Err() != nil { // of its end, whatever became of the call
+			return context.Cause(ctx)
+		}
 		return s.classify(what, err)
 	case <-ctx.Done():
 		s.stuck.Store(true)
