@@ -22,8 +22,7 @@ const (
 	// and idleTimeout how long it may keep a connection without a request.
 	headerTimeout = 20 * time.Second
 	idleTimeout   = 10 * time.Minute
-	// refuseTime is how long clients have to read their refusal, and what is left of an
-	// answer, when the listener or their request was ended, whatever the Grace.
+	// refuseTime is a Listener's, unless a test changes it.
 	refuseTime = time.Second
 	// maxStreams is how many requests one client connection may have open:
 	// controllers keep a watch for every kind of resource.
@@ -63,6 +62,9 @@ type Listener struct {
 	cfg  ListenerConfig
 	log  *slog.Logger
 	port *proxies.Port
+	// refuseTime is how long clients have to read their refusal, and what is left of an
+	// answer, when the listener or their request was ended, whatever the Grace.
+	refuseTime time.Duration
 
 	open    atomic.Int64    // connections
 	outcome proxies.Outcome // of those that are one too many
@@ -97,8 +99,9 @@ func NewListener(cfg ListenerConfig) *Listener {
 	log := cfg.Logger.With("component", "kube")
 	return &Listener{
 		cfg: cfg, log: log,
-		port:    proxies.NewPort(nil, cfg.Port, cfg.Sockets, log, cfg.OnChange),
-		leaving: make(chan struct{}), ended: make(chan struct{}),
+		port:       proxies.NewPort(nil, cfg.Port, cfg.Sockets, log, cfg.OnChange),
+		refuseTime: refuseTime,
+		leaving:    make(chan struct{}), ended: make(chan struct{}),
 		tunnels: make(map[string]*Tunnel),
 	}
 }
@@ -166,7 +169,7 @@ func (l *Listener) Run(ctx context.Context) error {
 	over()
 	l.port.Close()
 	l.mu.Lock()
-	limit := max(l.cfg.Grace, refuseTime)
+	limit := max(l.cfg.Grace, l.refuseTime)
 	l.mu.Unlock()
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()

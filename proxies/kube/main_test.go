@@ -134,6 +134,12 @@ func (r *running) addr() string { return r.Status().Addresses[0] }
 // run starts a tunnel called prod; it ends with the test.
 func run(t testing.TB, cfg Config) *running {
 	t.Helper()
+	return runChanged(t, cfg, func(*Tunnel) {})
+}
+
+// runChanged is run for a tunnel that is changed first.
+func runChanged(t testing.TB, cfg Config, change func(*Tunnel)) *running {
+	t.Helper()
 	ev := &events{}
 	if cfg.Name == "" {
 		cfg.Name = "prod"
@@ -143,6 +149,7 @@ func run(t testing.TB, cfg Config) *running {
 		cfg.Own.CA = testCA
 	}
 	r := &running{Tunnel: New(cfg), events: ev}
+	change(r.Tunnel)
 	if err := r.Bind(); err != nil {
 		t.Fatal(err)
 	}

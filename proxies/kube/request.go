@@ -136,16 +136,17 @@ func (q *request) finish() {
 // connection whose client does not hang up. over is called when the request has
 // returned.
 func (q *request) hurry(w http.ResponseWriter) (over func()) {
+	limit := q.t.listener.refuseTime
 	returned, hurried := make(chan struct{}), make(chan struct{})
 	stop := context.AfterFunc(q.ctx, func() {
 		defer close(hurried)
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(refuseTime)) // fails on a closed connection only
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit)) // fails on a closed connection only
 		if errors.Is(context.Cause(q.ctx), context.Canceled) {
 			return // the client has given up the request, and may have others on the connection
 		}
 		select {
 		case <-returned:
-		case <-time.After(2 * refuseTime):
+		case <-time.After(2 * limit):
 			_ = q.client.conn.Close() // not even a frame that resets the stream gets through
 		}
 	})

@@ -625,7 +625,8 @@ func TestHoldEnds(t *testing.T) {
 	if !forgotten || !slices.Equal(got, []string{"stays"}) {
 		t.Errorf("the first post is forgotten: %v, and the cluster gets %q", forgotten, got)
 	}
-	// One that is held when the tunnel stops is told.
+	// One that is held when the tunnel stops is refused, however late it reads that.
+	r = runChanged(t, Config{Hold: time.Hour, Source: never, Refuse: refuse}, func(t *Tunnel) { t.listener.refuseTime = patienceInTests })
 	done := make(chan string, 1)
 	client := kubectl(t, "prod")
 	go func() {

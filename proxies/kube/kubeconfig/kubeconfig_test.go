@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -397,23 +398,26 @@ func TestCheckSeesWhatIsLost(t *testing.T) {
 	}
 }
 
-// TestMergeWaitsForTheLock has another program finish its change in time.
+// TestMergeWaitsForTheLock has another program finish its change in time, which in the
+// bubble is time that a busy machine cannot take.
 func TestMergeWaitsForTheLock(t *testing.T) {
-	m := merger(t, theirs)
-	if err := os.WriteFile(m.Path+".lock", nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		wake.Sleep(t.Context(), 200*time.Millisecond)
-		_ = os.WriteFile(m.Path, []byte(strings.Replace(theirs, "dev", "late", 1)), 0o600)
-		_ = os.Remove(m.Path + ".lock")
-	}()
-	if _, err := m.Merge(t.Context(), contexts, false); err != nil {
-		t.Fatal(err)
-	}
-	if cfg, err := clientcmd.LoadFromFile(m.Path); err != nil || cfg.Contexts["minikube"].Namespace != "late" {
-		t.Errorf("the other program's change is lost: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		m := merger(t, theirs)
+		if err := os.WriteFile(m.Path+".lock", nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			wake.Sleep(t.Context(), 200*time.Millisecond)
+			_ = os.WriteFile(m.Path, []byte(strings.Replace(theirs, "dev", "late", 1)), 0o600)
+			_ = os.Remove(m.Path + ".lock")
+		}()
+		if _, err := m.Merge(t.Context(), contexts, false); err != nil {
+			t.Fatal(err)
+		}
+		if cfg, err := clientcmd.LoadFromFile(m.Path); err != nil || cfg.Contexts["minikube"].Namespace != "late" {
+			t.Errorf("the other program's change is lost: %v", err)
+		}
+	})
 }
 
 func TestTarget(t *testing.T) {
