@@ -10,13 +10,19 @@ import (
 	"time"
 )
 
-const (
+// refuseMax is how much is read of a client that is refused. What clients say first
+// is a few hundred bytes; a big HTTP cookie is 8 KiB.
+const refuseMax = 64 << 10
+
+// The tests' machine may be busier than a user's: they have these longer.
+var (
 	// refuseTimeout is how long a client may take to say what it must have
 	// said before its protocol lets a server refuse it.
 	refuseTimeout = 2 * time.Second
-	// refuseMax is how much is read of a client that is refused. What clients
-	// say first is a few hundred bytes; a big HTTP cookie is 8 KiB.
-	refuseMax = 64 << 10
+	// speaksFirst is how long a client may be silent before it is taken for one of
+	// a protocol in which the server speaks first. Others send their first message
+	// together with the connection, and it has a loopback's way to go.
+	speaksFirst = 500 * time.Millisecond
 )
 
 // errGarbage says that the client speaks something else than its protocol.
@@ -25,11 +31,6 @@ var errGarbage = errors.New("it does not speak the protocol")
 // refuser refuses one client. What it reads is bounded in size and time, and
 // the texts of r are clean.
 type refuser func(client io.ReadWriter, r Refusal) error
-
-// speaksFirst is how long a client may be silent before it is taken for one of
-// a protocol in which the server speaks first. Others send their first message
-// together with the connection, and it has a loopback's way to go.
-const speaksFirst = 500 * time.Millisecond
 
 // RefuseUnknown is Refuse for a client of a database whose protocol is not
 // known yet, as before the first login. It takes the protocol from what the

@@ -129,7 +129,7 @@ func TestRefuseRedisSetUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(testwait.Patience))
 	in := bufio.NewReader(c)
 	for _, command := range []string{"HELLO 3", "client setname x", "AUTH x", "SELECT 1", "GET x"} {
 		if _, err := io.WriteString(c, command+"\r\n"); err != nil {
@@ -143,7 +143,7 @@ func TestRefuseRedisSetUp(t *testing.T) {
 	if rest, err := io.ReadAll(in); err != nil || len(rest) > 0 {
 		t.Errorf("then %q, %v, want the end", rest, err)
 	}
-	testwait.Soon(t, "the end", time.Since(began), refuseTimeout/2)
+	testwait.Soon(t, "the end", time.Since(began), time.Second)
 }
 
 // TestRefuseUpload checks that a client that is still sending reads the answer.
@@ -192,7 +192,7 @@ func TestRefuseRealClients(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), testwait.Patience)
 			defer cancel()
 			env := []string{"HOME=" + t.TempDir(), "LC_ALL=C.UTF-8"}
 			args := slices.Clone(tt.args)

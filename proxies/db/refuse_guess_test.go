@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"berth/internal/testwait"
 )
 
 // families are the protocols that are answered as another one, because their
@@ -91,7 +93,7 @@ func TestRefuseUnknownSilent(t *testing.T) {
 		done <- RefuseUnknown(server, waiting)
 		_ = server.Close()
 	}()
-	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(testwait.Patience))
 	heard, err := io.ReadAll(client)
 	if err != nil || !strings.Contains(string(heard), waiting.Title) {
 		t.Errorf("heard %q, %v", heard, err)

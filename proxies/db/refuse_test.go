@@ -26,6 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
+	refuseTimeout, speaksFirst = time.Minute, 5*time.Second // only in a bubble does a test wait for the end of the first
 	goleak.VerifyTestMain(m)
 }
 
