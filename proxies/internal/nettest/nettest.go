@@ -9,11 +9,12 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
+
+	"berth/internal/testwait"
 )
 
 // Patience is how long a test waits for what must happen.
-const Patience = 10 * time.Second
+const Patience = testwait.Patience
 
 // Server is a TCP server on a loopback port.
 type Server struct {
