@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m,
+	testwait.NoLeaks(m,
 		// Kept by gRPC's and OpenTelemetry's package state for the process's life.
 		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"),
 		goleak.IgnoreAnyFunction("berth/agent.serveNames"), // the name server of all tests

@@ -7,15 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/certwatch"
 	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // runWatcher starts a Watcher that logs to the test and ends with it.

@@ -4,14 +4,12 @@ import (
 	"log/slog"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // testLog sends the log to the test's.

@@ -7,15 +7,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/testwait"
 	"berth/proxies/internal/nettest"
 )
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // source is a Source that dials the server at once.

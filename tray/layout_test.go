@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"berth/agent/state"
 	"berth/internal/plain"
@@ -31,7 +30,7 @@ func TestMain(m *testing.M) {
 		os.Exit(runChild())
 	}
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 func alice() state.Profile {

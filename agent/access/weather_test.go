@@ -14,7 +14,6 @@ import (
 
 	"github.com/gravitational/teleport/api/types"
 	"github.com/gravitational/trace"
-	"go.uber.org/goleak"
 
 	"berth/agent/cluster"
 	"berth/agent/state"
@@ -29,7 +28,7 @@ func TestMain(m *testing.M) {
 		hookProgram()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // world is a simulated cluster, alice's session and a board that follows it.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/gravitational/trace"
-	"go.uber.org/goleak"
 
 	"berth/certwatch"
 	"berth/internal/simcluster"
@@ -23,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 func start(t *testing.T, cfg simcluster.Config) *simcluster.Cluster {

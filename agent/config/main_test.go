@@ -4,12 +4,12 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(editorEnv); path != "" {
 		editForEver(path)
 	}
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }

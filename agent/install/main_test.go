@@ -12,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/gravitational/teleport/api/utils/keypaths"
-	"go.uber.org/goleak"
 
 	"berth/certwatch"
 	"berth/certwatch/certwatchtest"
@@ -28,7 +27,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // The home under test has one user with a session of role "old"; what is

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"berth/internal/testwait"
 )
 
 // dialerEnv makes the test binary a client that runs as another user.
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 		dialAsOther(address)
 		return
 	}
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // dialAsOther prints what a foreign user meets: first without berth's own

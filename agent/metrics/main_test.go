@@ -4,10 +4,10 @@ import (
 	"net/url"
 	"testing"
 
-	"go.uber.org/goleak"
+	"berth/internal/testwait"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testwait.NoLeaks(m) }
 
 func mustURL(t *testing.T, text string) *url.URL {
 	t.Helper()

@@ -18,8 +18,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/agent/config"
 	"berth/agent/state"
 	"berth/agent/tunnel"
@@ -29,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) {
 	lockTime = testwait.Patience
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // book is a Book in a folder of its own, and the config that it obeys.

@@ -18,7 +18,6 @@ import (
 	"syscall"
 	"testing"
 
-	"go.uber.org/goleak"
 	"golang.org/x/term"
 
 	"berth/internal/simcluster/faketsh"
@@ -48,7 +47,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 func play(part string) int {

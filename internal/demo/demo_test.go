@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	ServeAsTSH()
-	goleak.VerifyTestMain(m,
+	testwait.NoLeaks(m,
 		// Kept by gRPC's package state for the process's life.
 		goleak.IgnoreTopFunction("google.golang.org/grpc/internal/grpcsync.(*CallbackSerializer).run"),
 	)

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/testwait"
 )
 
@@ -23,5 +21,5 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.Setenv("DBUS_SESSION_BUS_ADDRESS", "none:") // a test that wants a desktop has its own
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }

@@ -13,12 +13,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testwait.NoLeaks(m) }
 
 func bytesOf(n int64) *atomic.Int64 {
 	var size atomic.Int64

@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
+
+	"berth/internal/testwait"
 )
 
 // insideVar is set for the test binary that runs within the namespaces.
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(insideVar) != "" { // as root in namespaces of its own: see TestUserManager
 		os.Exit(m.Run())
 	}
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // golden compares a text with a file of testdata.

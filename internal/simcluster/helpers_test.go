@@ -23,7 +23,6 @@ import (
 	"github.com/gravitational/teleport/api/utils/keys"
 	"github.com/gravitational/teleport/api/utils/pingconn"
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 	"golang.org/x/crypto/ssh"
 
 	"berth/internal/simcluster/simdb"
@@ -33,7 +32,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // start starts a cluster that ends with the test.
@@ -100,7 +99,7 @@ func authClient(t *testing.T, c *Cluster, s *Site, cert tls.Certificate) *client
 		ALPNConnUpgradeRequired:    c.cfg.BehindLoadBalancer,
 		InsecureAddressDiscovery:   true,
 		DialInBackground:           true,
-		DialTimeout:                5 * time.Second,
+		DialTimeout:                testwait.Patience,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +182,7 @@ func tryALPN(t *testing.T, c *Cluster, cfg *tls.Config) (net.Conn, error) {
 		return nil, err
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(testwait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if strings.HasSuffix(conn.(*tls.Conn).ConnectionState().NegotiatedProtocol, "-ping") {

@@ -17,17 +17,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"berth/internal/testwait"
 	"berth/internal/wake"
-
-	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
 	refuseTimeout, speaksFirst = time.Minute, 5*time.Second // only in a bubble does a test wait for the end of the first
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // waiting is a refusal as the agent makes them.

@@ -15,15 +15,13 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/testwait"
 	"berth/proxies"
 )
 
 func TestMain(m *testing.M) {
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // patience is how long tests wait for what must happen.

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/testwait"
 	"berth/proxies"
 	"berth/proxies/internal/nettest"
@@ -21,7 +19,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // running is a tunnel being run.

@@ -21,14 +21,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/agent/ipc/client"
 	"berth/agent/state"
 	"berth/internal/browser"
+	"berth/internal/testwait"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testwait.NoLeaks(m) }
 
 // fakeAgent answers calls and follows a channel of snapshots.
 type fakeAgent struct {

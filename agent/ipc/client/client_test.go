@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc/status"
 
 	"berth/agent/ipc"
@@ -29,7 +28,7 @@ import (
 	"berth/internal/testwait"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testwait.NoLeaks(m) }
 
 // fakeAgent is a backend that records what it is asked.
 type fakeAgent struct {

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/simcluster"
 	"berth/internal/simworld"
 	"berth/internal/testwait"
@@ -21,7 +19,7 @@ func TestMain(m *testing.M) {
 		os.Exit(Main(os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr))
 	}
 	testwait.ManyAtOnce()
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // world is a cluster and a home to log in to it from.

@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // testSession is what the client cert of a test says.

@@ -14,14 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"berth/internal/simcluster/kubectltest"
 	"berth/internal/testwait"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	testwait.NoLeaks(m)
 }
 
 // startEndpoint starts a stand-in and returns a real kubectl for it.

@@ -3,7 +3,7 @@ package words
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"berth/internal/testwait"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testwait.NoLeaks(m) }
