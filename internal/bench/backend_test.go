@@ -42,7 +42,7 @@ func open(t *testing.T, w way, cmd ...byte) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(testwait.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	return conn
@@ -93,8 +93,8 @@ func TestBackendTakesAndCounts(t *testing.T) {
 // TestBackendPaces checks the rate from above only: a busy machine may be slow.
 func TestBackendPaces(t *testing.T) {
 	const rate = 10 // MB/s
-	conn := open(t, serveBulk(t, &bulk{}), cmdPaced, 0, rate)
-	began := time.Now()
+	w, began := serveBulk(t, &bulk{}), time.Now()
+	conn := open(t, w, cmdPaced, 0, rate)
 	if _, err := io.CopyN(io.Discard, conn, 2e6); err != nil {
 		t.Fatal(err)
 	}

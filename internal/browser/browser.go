@@ -88,8 +88,8 @@ func withPort(proxy string) string {
 }
 
 // openWait is how long the browser's command is watched: a command fails at
-// once or not at all, and some are the browser itself and stay.
-const openWait = 2 * time.Second
+// once or not at all, and some are the browser itself and stay. Tests set it.
+var openWait = 2 * time.Second
 
 // Open opens raw if [Check] lets it, with the given command; without one with
 // what BROWSER names in the environment that env reads, else as the system

@@ -8,7 +8,13 @@ import (
 	"testing"
 
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
+
+func TestMain(m *testing.M) {
+	openWait = testwait.Patience // no browser here stays, and all must have done their work
+	m.Run()
+}
 
 func TestCheck(t *testing.T) {
 	const proxy = "teleport.example.com:443"

@@ -60,9 +60,9 @@ type fakeMachine struct {
 func newFakeMachine() *fakeMachine { return &fakeMachine{begin: time.Now(), address: "10.0.0.1"} }
 
 func (f *fakeMachine) readClock() reading {
-	f.clocks.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.clocks.Add(1)
 	running := time.Since(f.begin)
 	return reading{wall: f.begin.Round(0).Add(running + f.slept + f.set), running: running, asleep: f.slept, asleepKnown: true}
 }

@@ -61,10 +61,9 @@ func testNetlinkInside(t *testing.T) {
 	}
 	r.none(t, settle+time.Second) // one change is one event
 
-	changeRoute(t, unix.SIOCADDRT)
+	changeRoutes(t, "add")
 	r.want(t, NetworkChanged)
-	changeRoute(t, unix.SIOCDELRT)
-	changeRoute(t, unix.SIOCADDRT)
+	changeRoutes(t, "del", "add")
 	r.none(t, settle+time.Second) // as it was before
 }
 
@@ -91,16 +90,18 @@ func inet(t *testing.T) int {
 	return fd
 }
 
-// changeRoute adds or removes the route to 10.9.8.7 by way of lo.
-func changeRoute(t *testing.T, how uint) {
+// changeRoutes adds and removes the route to 10.9.8.7 by way of lo. One program does it
+// all: a second one might start only when the network has settled.
+func changeRoutes(t *testing.T, verbs ...string) {
 	t.Helper()
-	verb := "add"
-	if how == unix.SIOCDELRT {
-		verb = "del"
+	var lines strings.Builder
+	for _, verb := range verbs {
+		fmt.Fprintln(&lines, "route", verb, "10.9.8.7/32 dev lo")
 	}
-	out, err := exec.Command("ip", "route", verb, "10.9.8.7/32", "dev", "lo").CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s a route: %v: %s", verb, err, out)
+	cmd := exec.Command("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(lines.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s a route: %v: %s", verbs, err, out)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"berth/internal/browser"
+	"berth/internal/testwait"
 )
 
 // portsBack is how long a new agent's ports may be away, counted from
@@ -76,9 +77,10 @@ func (in *inside) install() {
 	in.must("running by systemd", "agent", "status")
 	ready := time.Duration(in.status().Agent.ReadyMS * float64(time.Millisecond))
 	in.t.Logf("FIGURE: %d ports bound %s after the start of the agent's process", tunnelCount, ready)
-	if ready <= 0 || ready > portsBack {
-		in.t.Errorf("the ports were bound after %s, want %s", ready, portsBack)
+	if ready <= 0 {
+		in.t.Errorf("the ports were bound after %s", ready)
 	}
+	testwait.Soon(in.t, "binding the ports", ready, portsBack)
 	in.must("agent started", "agent", "logs")
 }
 
@@ -125,7 +127,7 @@ func (in *inside) managerLine(command ...string) []string {
 	in.t.Helper()
 	dir := in.t.TempDir()
 	asked := filepath.Join(dir, "asked")
-	script := "#!/bin/sh\nprintf '%s\\n' systemd-run \"$@\" >" + asked + "\n"
+	script := "#!/bin/sh\nprintf '%s\\n' systemd-run \"$@\" >" + asked + ".new\nmv " + asked + ".new " + asked + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "systemd-run"), []byte(script), 0o700); err != nil {
 		in.t.Fatal(err)
 	}
@@ -133,10 +135,12 @@ func (in *inside) managerLine(command ...string) []string {
 	if err := browser.OpenFromService(in.t.Context(), "http://127.0.0.1:1/$HOME", command, os.Getenv); err != nil {
 		in.t.Fatal(err)
 	}
-	line, err := os.ReadFile(asked)
-	if err != nil {
-		in.t.Fatal(err)
-	}
+	var line []byte // which may come after Open has ceased to watch the program
+	in.await("the manager to be asked", func() (ok bool) {
+		var err error
+		line, err = os.ReadFile(asked)
+		return err == nil
+	})
 	return strings.Split(strings.TrimSpace(string(line)), "\n")
 }
 
@@ -281,7 +285,7 @@ func (in *inside) hung() {
 // watchdog: an agent gives signs of life, also one that took another's place, and
 // systemd itself ends and restarts one that is stuck. The limit is a short one here.
 func (in *inside) watchdog() {
-	const limit = 3 * time.Second
+	const limit = 6 * time.Second
 	dropIn := in.userUnit() + ".d"
 	if err := os.Mkdir(dropIn, 0o755); err != nil {
 		in.t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"berth/agent/state"
 	"berth/internal/plain"
 	"berth/internal/testneeds"
+	"berth/internal/testwait"
 )
 
 func printEvent(text string) state.RecordingEvent {
@@ -290,7 +291,7 @@ func TestHostileSizes(t *testing.T) {
 func TestHugeCounts(t *testing.T) {
 	s := NewScreen()
 	defer s.Close()
-	done := make(chan struct{})
+	began, done := time.Now(), make(chan struct{})
 	go func() {
 		defer close(done)
 		for final := byte('@'); final <= '~'; final++ {
@@ -302,7 +303,8 @@ func TestHugeCounts(t *testing.T) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+		testwait.Soon(t, "obeying all sequences", time.Since(began), 20*time.Second)
+	case <-time.After(testwait.Patience):
 		t.Fatal("a sequence is being counted out")
 	}
 	if got := s.Text()[:2]; !slices.Equal(got, []string{"aaaab           c", "a"}) {

@@ -51,7 +51,7 @@ func (m *Manager) Watch(ctx context.Context, alive func() error) {
 	}
 	tick := time.NewTicker(m.watchdog / 4)
 	defer tick.Stop()
-	for {
+	for ctx.Err() == nil { // which select may not see while a tick is due
 		if alive() == nil {
 			_ = m.Send("WATCHDOG=1") // a manager that no longer listens needs none
 		}

@@ -154,6 +154,23 @@ func (c *Cluster) now() time.Time {
 	return time.Now().Round(0).Add(c.faults.clock())
 }
 
+// ends waits until the cluster's clock, which may be moved meanwhile, shows an end; false
+// means that ctx ended first.
+func (c *Cluster) ends(ctx context.Context, end time.Time) bool {
+	for {
+		changed := c.faults.changed.Changed()
+		if c.expired(end) {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-time.After(end.Sub(c.now())):
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
 // Name returns the root cluster's name.
 func (c *Cluster) Name() string { return c.cfg.Name }
 

@@ -17,7 +17,6 @@ import (
 
 	"berth/certwatch"
 	"berth/internal/simcluster/simdb"
-	"berth/internal/wake"
 )
 
 // mysqlVersionALPN is followed by the base64 of a server version, which the
@@ -190,7 +189,7 @@ func (c *Cluster) disconnectExpired(ctx context.Context, raw *conn, who caller) 
 		return
 	}
 	c.spawn(func() {
-		if wake.Sleep(ctx, who.cert.notAfter.Sub(c.now())) {
+		if c.ends(ctx, who.cert.notAfter) {
 			_ = raw.Close()
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/gravitational/teleport/api/client/proto"
 
 	"berth/internal/simcluster/simdb"
+	"berth/internal/testwait"
 )
 
 // myPing logs in to a MySQL over a connection.
@@ -137,7 +138,7 @@ func TestExpiredSessionIsNotResumed(t *testing.T) {
 		if resumed := conn.(*tls.Conn).ConnectionState().DidResume; resumed != (i == 1) {
 			t.Errorf("connection %d: resumed %v", i, resumed)
 		}
-		if err := ping(conn, 5*time.Second); (err != nil) != (offset > 0) {
+		if err := ping(conn, testwait.Patience); (err != nil) != (offset > 0) {
 			t.Errorf("connection %d: %v", i, err)
 		}
 	}

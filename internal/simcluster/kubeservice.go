@@ -12,7 +12,6 @@ import (
 
 	"berth/certwatch"
 	"berth/internal/simcluster/simkube"
-	"berth/internal/wake"
 )
 
 // The headers by which Teleport's Kubernetes service acts for a user.
@@ -96,7 +95,7 @@ func (k kubeEndpoint) endWithCert(ctx context.Context, who caller, end func()) {
 		return
 	}
 	k.c.spawn(func() {
-		if wake.Sleep(ctx, who.cert.notAfter.Sub(k.c.now())) {
+		if k.c.ends(ctx, who.cert.notAfter) {
 			end()
 		}
 	})

@@ -241,10 +241,11 @@ func TestKubeStreamsEndWithTheCert(t *testing.T) {
 	t.Parallel()
 	c := start(t, Config{Kubes: []Kube{{Name: "prod"}}, DisconnectExpiredCert: true})
 	session := loginCert(t, c, "alice")
-	cert := mintKube(t, c, session, "", "prod", func(r *proto.UserCertsRequest) { r.Expires = time.Now().Add(2 * time.Second) })
+	cert := mintKube(t, c, session, "", "prod", func(r *proto.UserCertsRequest) { r.Expires = time.Now().Add(time.Hour) })
 	dec := kubeWatch(t, c, kubeClient(t, c, cert))
+	c.Faults().ClockOffset(time.Until(cert.Leaf.NotAfter) - time.Second)
 	wantCut(t, dec)
-	if left := time.Until(cert.Leaf.NotAfter); left > 0 {
+	if left := cert.Leaf.NotAfter.Sub(c.now()); left > 0 {
 		t.Errorf("cut %s before the cert's end", left)
 	}
 	testwait.Eventually(t, "no watch is left", func() bool { return c.Root().Simkube("prod").Stats().Watches == 0 })

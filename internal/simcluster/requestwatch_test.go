@@ -7,6 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/gravitational/teleport/api/client"
 	"github.com/gravitational/teleport/api/types"
+
+	"berth/internal/testwait"
 )
 
 func watchRequests(t *testing.T, clt *client.Client, user string) types.Watcher {
@@ -35,7 +37,7 @@ func nextEvent(t *testing.T, w types.Watcher) string {
 		}
 	case <-w.Done():
 		return "ended: " + w.Error().Error()
-	case <-time.After(5 * time.Second):
+	case <-time.After(testwait.Patience):
 		t.Fatal("no event")
 		return ""
 	}

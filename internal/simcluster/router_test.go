@@ -232,7 +232,7 @@ func TestConnectionUpgrade(t *testing.T) {
 			session := loginCert(t, c, "alice")
 			cert := mintDB(t, c, session, proto.RouteToDatabase{ServiceName: "pg", Protocol: "postgres"})
 			conn, err := client.DialALPN(t.Context(), c.ProxyAddr(), client.ALPNDialerConfig{
-				DialTimeout:             5 * time.Second,
+				DialTimeout:             testwait.Patience,
 				ALPNConnUpgradeRequired: true,
 				TLSConfig: &tls.Config{
 					Certificates: []tls.Certificate{cert}, NextProtos: []string{"teleport-postgres"},

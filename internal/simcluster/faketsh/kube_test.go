@@ -116,7 +116,7 @@ func runKubeProxy(t *testing.T, w *world, args ...string) string {
 			t.Error("the kubeconfig is still there")
 		}
 	})
-	testwait.Eventually(t, "kubeconfig", func() bool { _, err := os.Stat(path); return err == nil })
+	testwait.Eventually(t, "kubeconfig", func() bool { info, err := os.Stat(path); return err == nil && info.Size() > 0 })
 	for _, want := range []string{"Started local proxy for Kubernetes on 127.0.0.1:", "KUBECONFIG=" + path} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in:\n%s", want, out.String())
@@ -148,7 +148,8 @@ func TestProxyKube(t *testing.T) {
 
 func TestProxyKubeWithoutASession(t *testing.T) {
 	t.Parallel()
-	w := kubeWorld(t, "", simcluster.WithTTL(4*time.Second))
+	_, _ = kubectltest.Path() // looked for before the session begins, which is short
+	w := kubeWorld(t, "", simcluster.WithTTL(15*time.Second))
 	k := kubectltest.New(t, runKubeProxy(t, w, "prod"))
 	k.Must(t, "get", "--raw", "/api")
 	testwait.Eventually(t, "end of the session", func() bool { return w.tsh(t, "status").code != 0 })

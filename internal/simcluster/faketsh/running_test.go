@@ -150,10 +150,10 @@ func TestTunnelErrors(t *testing.T) {
 func TestTunnelAfterTheSessionEnded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, simcluster.Config{})
-	if err := w.Login(w.home, "alice", simcluster.WithTTL(2*time.Second)); err != nil {
+	if err := w.Login(w.home, "alice", simcluster.WithTTL(8*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	end := time.Now().Add(2 * time.Second)
+	end := time.Now().Add(8 * time.Second)
 	p, addr := w.beginTunnel(t, "pg")
 	open, err := pgx.Connect(t.Context(), "postgres://bob@"+addr+"/app?sslmode=disable")
 	if err != nil {
